@@ -433,6 +433,13 @@ static void change(struct world *world, unsigned place, unsigned channel, unsign
     roster_own_count(peer->roster, app, slice_of(name), peer->connections[channel], world->now_ms);
 }
 
+static struct roster_size size_of_roster(const struct roster *roster) {
+    struct roster_size size;
+
+    roster_read_size(roster, &size);
+    return size;
+}
+
 static void check_told(const struct world *world) {
     for (unsigned channel = 0; channel < CHANNELS; channel++) {
         uint32_t count = 0;
@@ -761,6 +768,32 @@ static void test_a_user_who_comes_after_all_was_said_stays(void **state) {
     world_destroy(world);
 }
 
+/* The word that a channel is vacated was lost. Then the sender told everything, and died. */
+static void test_a_deputy_forgets_what_the_sender_has_not_named_as_told(void **state) {
+    struct world *world = world_create(2);
+    struct roster *roster = world->peers[0].roster;
+    struct roster_item item = {.type = ROSTER_TOLD, .app = app, .user = SLICE("")};
+    char name[TEXT_MAX];
+
+    (void)state;
+    pass_time(world, 1500);
+    for (unsigned channel = 0; channel < CHANNELS; channel++) { /* this node is the deputy of some of them */
+        snprintf(name, sizeof name, "c%u", channel);
+        item.channel = slice_of(name);
+        roster_take(roster, 1, &item, world->now_ms);
+    }
+    assert_true(size_of_roster(roster).channels != 0);
+    roster_take(roster, 1, &(struct roster_item){.type = ROSTER_ALL}, world->now_ms);
+    roster_take(roster, 1, &(struct roster_item){.type = ROSTER_ALL_END}, world->now_ms);
+    pass_time(world, 100);
+    assert_int_equal(size_of_roster(roster).channels, 0);
+    stop_peer(world, 1);
+    tell_nodes(world, 2);
+    pass_time(world, 5000);
+    assert_int_equal(world->events, 0);
+    world_destroy(world);
+}
+
 static void test_without_other_nodes_leaving_tells_what_is_in_its_grace(void **state) {
     struct world *world = world_create(1);
 
@@ -848,13 +881,6 @@ static void count_event_of_kind(void *context, const struct roster_event *event)
     counts[event->kind]++;
 }
 
-static struct roster_size size_of_roster(const struct roster *roster) {
-    struct roster_size size;
-
-    roster_read_size(roster, &size);
-    return size;
-}
-
 static void change_numbered_user(struct roster *roster, unsigned user, bool there, uint64_t now_ms) {
     char id[TEXT_MAX];
 
@@ -905,6 +931,7 @@ int main(void) {
         cmocka_unit_test(test_a_node_that_was_away_learns_what_was_told_meanwhile),
         cmocka_unit_test(test_a_user_who_comes_after_all_was_said_stays),
         cmocka_unit_test(test_users_without_room_are_counted_and_room_comes_back),
+        cmocka_unit_test(test_a_deputy_forgets_what_the_sender_has_not_named_as_told),
         cmocka_unit_test(test_without_other_nodes_leaving_tells_what_is_in_its_grace),
         cmocka_unit_test(test_graces_that_end_at_once_end_in_many_calls),
         cmocka_unit_test(test_leaving_ends_graces_in_many_calls),

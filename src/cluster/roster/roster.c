@@ -154,23 +154,20 @@ static void end_part(struct roster *roster, struct roster_channel *channel, unsi
 
 /* --- what the sender has told --- */
 
-static void forget_told(struct roster *roster, struct roster_user *user) {
-    user->told = user->known = user->news = false;
-    heap_unlink(&roster->graces, &user->grace);
-}
-
-static void begin_told(struct roster *roster, struct roster_channel *channel) {
+static void begin_told(struct roster *roster, struct roster_channel *channel, unsigned node) {
     channel->telling = true;
-    if (channel->occupied != NULL)
-        forget_told(roster, channel->occupied);
-    for (struct list *at = channel->users.next; at != &channel->users; at = at->next)
-        forget_told(roster, container_of(at, struct roster_user, in_channel));
+    channel->told_epoch = roster->epochs[node];
+    roster_forget_told(roster, channel);
 }
 
-static void take_told(struct roster *roster, struct roster_channel *channel, struct slice id, uint64_t left_ms,
-                      uint64_t now_ms) {
-    struct roster_user *user = roster_make_user(roster, channel, id);
+static void take_told(struct roster *roster, struct roster_channel *channel, unsigned node,
+                      const struct roster_item *item, uint64_t now_ms) {
+    struct roster_user *user = roster_make_user(roster, channel, item->user);
+    uint64_t left_ms = item->number;
 
+    if (channel->told_epoch != roster->epochs[node]) /* it has told all, and nothing of this channel */
+        roster_forget_told(roster, channel);
+    channel->told_epoch = roster->epochs[node];
     if (user == NULL)
         return;
     user->told = true;
@@ -184,7 +181,7 @@ static void take_untold(struct roster *roster, struct roster_channel *channel, s
 
     if (user == NULL)
         return;
-    forget_told(roster, user);
+    roster_forget_told_of(roster, user);
     roster_forget_unneeded(roster, user);
     roster_free_unused(roster, channel);
 }
@@ -208,12 +205,12 @@ static void end_told(struct roster *roster, struct roster_channel *channel, uint
 }
 
 /* An item that only the sender of a channel says. If this node is the sender, it comes from the one before. */
-static void take_from_sender(struct roster *roster, struct roster_channel *channel, const struct roster_item *item,
-                             uint64_t now_ms) {
+static void take_from_sender(struct roster *roster, struct roster_channel *channel, unsigned node,
+                             const struct roster_item *item, uint64_t now_ms) {
     switch (item->type) {
     case ROSTER_TOLD:
     case ROSTER_TOLD_PART:
-        take_told(roster, channel, item->user, item->number, now_ms);
+        take_told(roster, channel, node, item, now_ms);
         break;
     case ROSTER_UNTOLD:
         take_untold(roster, channel, item->user);
@@ -225,7 +222,7 @@ static void take_from_sender(struct roster *roster, struct roster_channel *chann
         channel->told_count = (uint32_t)item->number;
         break;
     case ROSTER_TOLD_ALL:
-        begin_told(roster, channel);
+        begin_told(roster, channel, node);
         break;
     case ROSTER_TOLD_ALL_END:
         end_told(roster, channel, now_ms);
@@ -287,7 +284,7 @@ void roster_take(struct roster *roster, unsigned node, const struct roster_item 
     if (!from_sender)
         take_report(roster, channel, node, item, now_ms);
     else if (channel->sender != 0 || !channel->settled) /* else it comes too late */
-        take_from_sender(roster, channel, item, now_ms);
+        take_from_sender(roster, channel, node, item, now_ms);
 }
 
 /* --- time --- */

@@ -56,6 +56,7 @@ struct roster_channel {
     bool telling;           /* between ROSTER_TOLD_ALL and its end */
     struct heap_node settles;
     uint32_t told_count;
+    uint32_t told_epoch; /* the last ROSTER_ALL of the node that has said what was told */
     uint32_t user_count;
     uint16_t app_length, name_length;
     char text[];
@@ -144,6 +145,9 @@ void roster_set_due(struct roster *roster, struct heap *heap, struct heap_node *
 void roster_tell_user(struct roster *roster, struct roster_user *user, bool there);
 /* Frees the user if nothing is known of it any more. */
 void roster_forget_unneeded(struct roster *roster, struct roster_user *user);
+/* Forgets what was told, of a user or of all; the users stay. */
+void roster_forget_told_of(struct roster *roster, struct roster_user *user);
+void roster_forget_told(struct roster *roster, struct roster_channel *channel);
 /* Without word from the sender before: what was there before is taken as told. */
 void roster_take_known_as_told(struct roster_channel *channel);
 
@@ -156,6 +160,8 @@ void roster_weigh_all(struct roster *roster, struct roster_channel *channel, uin
 void roster_settle(struct roster *roster, struct roster_channel *channel, uint64_t now_ms);
 /* Waits with that for the handover. */
 void roster_settle_later(struct roster *roster, struct roster_channel *channel, uint64_t now_ms);
+/* Frees the users of whom nothing is known any more. */
+void roster_forget_all_unneeded(struct roster *roster, struct roster_channel *channel);
 /* Takes the node out of the user; frees the user if it is not needed any more. */
 void roster_drop_node(struct roster *roster, struct roster_user *user, uint64_t nodes, uint64_t now_ms);
 /* Says what was told, to one who may have to go on. */

@@ -248,6 +248,16 @@ static void forget_told_of(struct roster *roster, struct roster_channel *channel
     }
 }
 
+/* The sender has told everything to this node, the deputy, and has not named the channel: nothing of it was told. */
+static void forget_old_told(struct roster *roster, struct roster_channel *channel, uint64_t nodes) {
+    if (channel->deputy != 0 || channel->sender >= ROSTER_NODES || (nodes >> channel->sender & 1) == 0 ||
+        channel->told_epoch == roster->epochs[channel->sender])
+        return;
+    roster_forget_told(roster, channel);
+    channel->told_count = 0;
+    roster_forget_all_unneeded(roster, channel);
+}
+
 static void visit_channel(struct roster *roster, struct roster_channel *channel, uint64_t now_ms) {
     const struct roster_walk *walk = &roster->walk;
     uint64_t forget = walk->forget;
@@ -256,6 +266,7 @@ static void visit_channel(struct roster *roster, struct roster_channel *channel,
         forget_told_of(roster, channel);
     if (walk->forget_old != 0)
         forget |= old_nodes(roster, channel, walk->forget_old);
+    forget_old_told(roster, channel, walk->forget_old);
     if (forget != 0 || walk->forget_old != 0)
         forget_nodes(roster, channel, forget, walk->forget_old, now_ms);
     if (walk->ranks)

@@ -94,6 +94,18 @@ void roster_weigh_all(struct roster *roster, struct roster_channel *channel, uin
     roster_weigh_count(roster, channel);
 }
 
+void roster_forget_told_of(struct roster *roster, struct roster_user *user) {
+    user->told = user->known = user->news = false;
+    heap_unlink(&roster->graces, &user->grace);
+}
+
+void roster_forget_told(struct roster *roster, struct roster_channel *channel) {
+    if (channel->occupied != NULL)
+        roster_forget_told_of(roster, channel->occupied);
+    for (struct list *at = channel->users.next; at != &channel->users; at = at->next)
+        roster_forget_told_of(roster, container_of(at, struct roster_user, in_channel));
+}
+
 /* Without word from the sender before: what was there before is taken as told. */
 void roster_take_known_as_told(struct roster_channel *channel) {
     if (channel->occupied != NULL) {
@@ -131,7 +143,7 @@ void roster_say_all_told(struct roster *roster, unsigned node, const struct rost
     roster_say(roster, node, channel, ROSTER_TOLD_ALL_END, nobody, 0);
 }
 
-static void forget_all_unneeded(struct roster *roster, struct roster_channel *channel) {
+void roster_forget_all_unneeded(struct roster *roster, struct roster_channel *channel) {
     struct list *next;
 
     for (struct list *at = channel->users.next; at != &channel->users; at = next) {
@@ -149,7 +161,7 @@ void roster_settle(struct roster *roster, struct roster_channel *channel, uint64
         roster_say_all_told(roster, channel->deputy, channel, now_ms);
         roster_weigh_all(roster, channel, now_ms);
     } else {
-        forget_all_unneeded(roster, channel);
+        roster_forget_all_unneeded(roster, channel);
     }
 }
 
