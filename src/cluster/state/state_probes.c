@@ -107,8 +107,12 @@ void state_probes_node_gone(struct state *state, unsigned node) {
 }
 
 void state_probes_end_all(struct state *state) {
-    while (!list_empty(&state->rounds))
-        end_round(state, container_of(state->rounds.next, struct probe_round, link));
+    for (struct list *link = state->rounds.next; link != &state->rounds;) {
+        struct probe_round *round = container_of(link, struct probe_round, link);
+
+        link = link->next;
+        end_round(state, round);
+    }
     list_move_all(&state->unprobed, &state->probed);
 }
 
