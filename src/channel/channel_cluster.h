@@ -64,7 +64,7 @@ struct channel_cluster {
     uint64_t waiting_workers;
 
     bool own_occupied;  /* what was told of the own set, for channels without members */
-    uint32_t readiness; /* the hub's, when `ready` was set */
+    uint32_t readiness; /* the hub's number, when `ready` was set */
     uint64_t own_version;
 
     uint64_t occupied; /* bit n: the set of node n is "occupied", for channels without members */
@@ -125,8 +125,10 @@ bool interest_let_go(struct channel *channel);
 
 /* What a join or leave tells other nodes: made before the mutex, noted under it, finished after it. */
 struct own_news {
-    struct channel_own_change *change; /* NULL: none is needed */
-    struct channel_own_change untold;  /* what has happened without one; no channel: nothing */
+    struct channel_own_change *change; /* NULL: nobody was to be told, before the mutex was taken */
+    /* The change, if `change` is NULL. It is told after all if a node has come meanwhile. Its `channel` is NULL
+     * if the set has not changed. */
+    struct channel_own_change untold;
     bool posted, wake;
     bool has_counts; /* other nodes get the subscription count */
     bool tell_count, count_later;

@@ -199,7 +199,8 @@ struct channel_hub {
     struct held_list *held;                      /* by worker */
     atomic_uint_fast64_t versions;               /* the last one that was given */
     atomic_uint waiting;
-    atomic_uint readiness; /* channels that became ready under another one are not ready any more */
+    /* Calls of channel_hub_unready. A channel that became ready before the last one is not ready any more. */
+    atomic_uint readiness;
     atomic_uint_fast64_t node_ids[CHANNEL_NODES][2];
 };
 

@@ -201,9 +201,10 @@ static bool take_redis_message(struct redis_subscriber *subscriber, struct redis
     return true;
 }
 
-/* True if the answer is about another slot than that of the command that is answered next. Redis says `sunsubscribe` by
- * itself when it loses a slot; if the subject was being unsubscribed from, that was taken for the answer, and then the
- * command is refused. */
+/* True if the error answers a command that counts as answered: it names another slot than that of the next command.
+ *
+ * A server that loses a slot sends `sunsubscribe` for its subjects unasked. If this node has just sent SUNSUBSCRIBE for
+ * one of them, it takes that for the answer. The true answer comes later: MOVED. */
 static bool is_late_refusal(struct redis_asked asked, const struct redis_value *value) {
     return redis_value_begins_with(value, "MOVED ") &&
            strtoul(value->text.data + strlen("MOVED "), NULL, 10) != redis_slot_of(redis_subject_text(asked.subject));
