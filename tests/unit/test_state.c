@@ -882,6 +882,98 @@ static void let_a_minute_pass(unsigned node) {
     while (!channels_are_looked_at);
 }
 
+/* --- a set that has become empty --- */
+
+#define REMEMBERED_S 120
+
+/* The set that node 1 has of the crowd's channel, as node 0 knows it. */
+static struct {
+    uint64_t version; /* 0: there is none, or no more */
+    uint32_t emptied_s, now_s;
+} set_of_node_1;
+
+static void read_set_of_node_1(struct state *state) {
+    unsigned node = nodes_find(state->core->nodes, nodes_own_id(nodes[1].core.nodes));
+    struct channel *channel = channel_find(nodes[0].slot, CROWD_CHANNEL);
+    const struct interest *interest = channel_hook_memory(channel);
+
+    set_of_node_1.now_s = state_now_s(state);
+    set_of_node_1.version = set_versions_applied(&interest->versions, node);
+    for (unsigned i = 0; i < interest->versions.count; i++)
+        if (interest->versions.list[i].node == node)
+            set_of_node_1.emptied_s = interest->versions.list[i].emptied_s;
+    channel_unref(channel); /* the subscription has one, too */
+}
+
+static void turn_until_node_0_has(unsigned members) {
+    uint64_t begin_ms = 0;
+
+    while (crowd_members_on(0) != members)
+        turn_until_late(&begin_ms);
+}
+
+/* A member is on node 1 for a moment. Returns the version of its coming. */
+static uint64_t come_and_go_on_node_1(void) {
+    uint64_t begin_ms = 0, version;
+
+    begin_crowd_member(&crowd[1], 1);
+    while (!try_to_join_crowd(&crowd[1], 1, SLICE("u1"), SLICE("{}")))
+        turn_until_late(&begin_ms);
+    turn_until_node_0_has(1);
+    run_on_thread(0, read_set_of_node_1);
+    version = set_of_node_1.version;
+    end_crowd_member(&crowd[1], 1);
+    turn_until_node_0_has(0);
+    return version;
+}
+
+/* The change by which the member came arrives once more. */
+static void tell_coming_on_node_1(uint64_t version) {
+    struct cluster_message message = {.kind = MESSAGE_CHANGE,
+                                      .change = {.app = SLICE("42"),
+                                                 .channel = CROWD_CHANNEL,
+                                                 .version = version,
+                                                 .added = true,
+                                                 .id = SLICE("u1"),
+                                                 .info = SLICE("{}")}};
+    struct buffer subject = {0};
+
+    subject_append_channel(&subject, &nodes[0].core.subjects, SLICE("42"), CROWD_CHANNEL);
+    say_as(1, 0, buffer_slice(&subject), &message);
+    buffer_dispose(&subject);
+}
+
+/* Of all nodes, which each do what is due. */
+static void let_a_second_pass(void) {
+    harness_pass_time(1000);
+    for (unsigned i = 0; i < NODES; i++)
+        run_on_thread(i, look_at_channels);
+}
+
+static void a_set_that_became_empty_is_remembered_for_two_minutes(void **state) {
+    struct crowd_member watcher;
+    uint64_t begin_ms = 0, version;
+    uint32_t age_s;
+
+    (void)state;
+    begin_crowd_member(&watcher, 0);
+    while (!try_to_join_crowd(&watcher, 0, SLICE("watcher"), SLICE("{}")))
+        turn_until_late(&begin_ms);
+    version = come_and_go_on_node_1();
+    do {
+        tell_coming_on_node_1(version); /* it must stay a thing of the past */
+        let_a_second_pass();
+        run_on_thread(0, read_set_of_node_1);
+        age_s = set_of_node_1.now_s - set_of_node_1.emptied_s;
+        assert_true(set_of_node_1.version > version || age_s > REMEMBERED_S);
+    } while (set_of_node_1.version != 0 && age_s <= REMEMBERED_S + 1);
+    assert_int_equal(set_of_node_1.version, 0);
+    settle_node_0();
+    assert_int_equal(crowd_members_on(0), 0);
+    come_and_go_on_node_1();
+    end_crowd_member(&watcher, 0);
+}
+
 /* --- no room for a set --- */
 
 #define ROOM (100 * 1024)
@@ -1558,6 +1650,7 @@ int main(void) {
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_set_is_complete_though_credits_are_lost, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_set_that_was_given_up_is_asked_for_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_set_that_became_empty_is_remembered_for_two_minutes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_set_without_room_is_not_asked_for_with_every_change, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_set_without_room_is_emptied_when_its_node_has_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_count_that_is_not_told_again_is_dropped, set_up, tear_down),
