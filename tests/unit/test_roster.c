@@ -375,6 +375,8 @@ static void repeat_numbers(struct world *world, struct peer *peer) {
     for (unsigned to = 0; to < NODES; to++) {
         struct line *line = &world->ways[peer->place][to].line;
 
+        if (world->ways[to][peer->place].line.gap)
+            ask_for_all(world, &world->ways[to][peer->place].line);
         if (line->open != NULL || line->sent == 0 || (!each && line->repeated == line->sent))
             continue;
         line->repeated = line->sent;

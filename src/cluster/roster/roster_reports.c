@@ -177,6 +177,19 @@ static void say_roster_item(void *context, unsigned node, const struct roster_it
         loop_timer_set(reports->core->loop, &reports->batch_timer, BATCH_MS);
 }
 
+static void ask_for_all(struct roster_reports *reports, unsigned node) {
+    struct roster_stream *stream = &reports->streams[node];
+    struct cluster_message message = {.kind = MESSAGE_ROSTER_ASK};
+    uint64_t now_ms = loop_now_ms(reports->core->loop);
+
+    if (stream->lost && now_ms < stream->asked_ms + ASK_MS)
+        return;
+    stream->lost = true;
+    stream->asked_ms = now_ms;
+    cluster_core_say_to(reports->core, nodes_at(reports->core->nodes, node)->id, &message);
+}
+
+/* Tells each node the number of the last batch, and asks those of which one is missing: what was asked may be lost. */
 static void on_repeat_timer(struct loop_timer *timer) {
     struct roster_reports *reports = container_of(timer, struct roster_reports, repeat_timer);
     bool each = ++reports->repeats % REPEATS_PER_MINUTE == 0;
@@ -184,6 +197,8 @@ static void on_repeat_timer(struct loop_timer *timer) {
     for (unsigned node = 1; node < NODES_MAX; node++) {
         struct roster_stream *stream = &reports->streams[node];
 
+        if (stream->lost)
+            ask_for_all(reports, node);
         if (stream->items.length != 0 || stream->sent == 0 || (!each && stream->repeated == stream->sent))
             continue;
         stream->repeated = stream->sent;
@@ -265,18 +280,6 @@ void roster_reports_counted(struct roster_reports *reports, struct slice app, st
 }
 
 /* --- other nodes --- */
-
-static void ask_for_all(struct roster_reports *reports, unsigned node) {
-    struct roster_stream *stream = &reports->streams[node];
-    struct cluster_message message = {.kind = MESSAGE_ROSTER_ASK};
-    uint64_t now_ms = loop_now_ms(reports->core->loop);
-
-    if (stream->lost && now_ms < stream->asked_ms + ASK_MS)
-        return;
-    stream->lost = true;
-    stream->asked_ms = now_ms;
-    cluster_core_say_to(reports->core, nodes_at(reports->core->nodes, node)->id, &message);
-}
 
 /* True if the batch follows the one before, or begins with everything. */
 static bool is_next_batch(struct roster_stream *stream, const struct message_roster *batch) {

@@ -4,9 +4,9 @@
  *   own changes of channels ---> roster ---> items, in batches of 50 ms ---> inboxes of sender and deputy
  *   batches of other nodes ---> roster ---> event ---> worker hash(channel): the app's record ---> webhook outlet
  *
- * Batches to a node are numbered. A node that finds a number missing asks for everything anew; 5 seconds after the last
- * batch, and each minute, its number is said once more. While the bus is down nothing is said; after that everything
- * is.
+ * Batches to a node are numbered. A node that finds a number missing asks for everything anew, every 5 seconds until
+ * that comes; 5 seconds after the last batch, and each minute, its number is said once more. While the bus is down
+ * nothing is said; after that everything is.
  */
 #pragma once
 
