@@ -25,6 +25,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "bus_peer.h"
+#include "passing_time.h"
 
 /* Subjects at a time in the test of many. */
 #define MANY 20000
@@ -474,6 +475,20 @@ static int expect_refusal(char **words, int count) {
     return 0;
 }
 
+/* Nothing tells of a server that has come. */
+static void the_servers_are_asked_for_again_every_minute(void **state) {
+    (void)state;
+    if (!ask("note-topology"))
+        return;
+    passing_time_add(60000);
+    ask("await-topology");
+    subscribe_all(1);
+    publish_all(0, 1, 1, PEER_MESSAGE_MIN);
+    assert_complete(0, 1);
+    peer_unsubscribe(ours, 0, 1);
+    assert_int_equal(ours->downs + theirs->downs, 0); /* there was no other reason to ask */
+}
+
 static char **refusal_words;
 static int refusal_word_count;
 
@@ -500,6 +515,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_system_that_says_nothing_counts_as_down),
         cmocka_unit_test(what_was_published_before_the_end_is_written),
     };
+    /* Time passes in it: what waits until a time waits for longer afterwards. */
+    const struct CMUnitTest minute[] = {cmocka_unit_test(the_servers_are_asked_for_again_every_minute)};
     const struct CMUnitTest refusal[] = {cmocka_unit_test(it_is_down_and_says_why)};
     struct error error;
     int failed;
@@ -514,8 +531,11 @@ int main(int argc, char **argv) {
     }
     refusal_words = argc > 2 ? argv + 3 : NULL;
     refusal_word_count = argc - 3;
-    failed =
-        argc > 2 ? cmocka_run_group_tests(refusal, NULL, NULL) : cmocka_run_group_tests(tests, open_peers, close_peers);
+    if (argc > 2)
+        failed = cmocka_run_group_tests(refusal, NULL, NULL);
+    else
+        failed = cmocka_run_group_tests(tests, open_peers, close_peers) +
+                 cmocka_run_group_tests(minute, open_peers, close_peers);
     config_dispose(&config);
     return failed != 0;
 }

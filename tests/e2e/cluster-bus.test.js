@@ -6,7 +6,7 @@ import path from 'node:path';
 import { describe, test } from 'node:test';
 
 import { backendFor } from '../lib/backends/index.js';
-import { LONG_TIMEOUT_MS } from '../lib/inbox.js';
+import { LONG_TIMEOUT_MS, TIMEOUT_MS } from '../lib/inbox.js';
 import { folderWith, start } from '../lib/process.js';
 import { BINARY, THREADS_BINARY } from '../lib/server.js';
 
@@ -75,11 +75,34 @@ const sharded = (config) => ({
 });
 
 // It has the threads of `redis`.
+// Two nodes ask any servers of the cluster.
+function topologyRequests(backend) {
+  let noted;
+  const asked = async () => {
+    let sum = 0;
+    for (const node of backend.ports.keys()) {
+      const text = await backend.on(node, (client) => client.call('INFO', 'commandstats'));
+      sum += Number(text.match(/cmdstat_cluster\|slots:calls=(\d+)/)?.[1] ?? 0);
+    }
+    return sum;
+  };
+  return {
+    'note-topology': async () => {
+      noted = await asked();
+    },
+    'await-topology': async () => {
+      const deadline = Date.now() + TIMEOUT_MS / 2; // far from another minute
+      while ((await asked()) < noted + 2) assert.ok(Date.now() < deadline, 'the nodes do not ask for the topology');
+    },
+  };
+}
+
 describe('a cluster does what every driver does', { timeout: 2 * LONG_TIMEOUT_MS, concurrency: true }, () => {
   const requestsOf = (backend) => ({
     ...requestsFor(backend),
     cut: () => backend.cutClients(),
     lose: () => backend.loseMaster(),
+    ...topologyRequests(backend),
   });
 
   // Links between the nodes of Redis are not renewed on a busy machine: what is on its way then is lost.

@@ -23,7 +23,6 @@
 static __thread uint64_t allocations;
 static __thread size_t failing_size;
 static atomic_uint thread_failures; /* failures of pthread_create still to come */
-static atomic_uint_fast64_t time_passed_ms;
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -32,8 +31,6 @@ void *__real_reallocarray(void *old, size_t count, size_t size);
 void *__real_realloc(void *old, size_t size);
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *context);
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *context);
-int __real_clock_gettime(clockid_t clock, struct timespec *now);
-int __wrap_clock_gettime(clockid_t clock, struct timespec *now);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
@@ -74,25 +71,6 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
         if (atomic_compare_exchange_weak(&thread_failures, &failures, failures - 1))
             return EAGAIN;
     return __real_pthread_create(thread, attributes, run, context);
-}
-
-int __wrap_clock_gettime(clockid_t clock, struct timespec *now) {
-    uint64_t passed_ms = atomic_load_explicit(&time_passed_ms, memory_order_relaxed);
-    int result = __real_clock_gettime(clock, now);
-
-    if (result != 0 || passed_ms == 0 || clock != CLOCK_MONOTONIC)
-        return result;
-    now->tv_sec += (time_t)(passed_ms / 1000);
-    now->tv_nsec += (long)(passed_ms % 1000) * 1000000;
-    if (now->tv_nsec >= 1000000000) {
-        now->tv_sec++;
-        now->tv_nsec -= 1000000000;
-    }
-    return 0;
-}
-
-void harness_pass_time(uint64_t ms) {
-    atomic_fetch_add(&time_passed_ms, ms);
 }
 
 void harness_fail_malloc(size_t size) {

@@ -43,10 +43,6 @@ void harness_fail_malloc(size_t size);
 /* Makes the next `count` calls of pthread_create fail, as on a system without free threads; 0: ends this. */
 void harness_fail_threads(unsigned count);
 
-/* Moves the monotonic clock of all threads on by `ms`. A thread that sleeps until a time does not wake for it. Workers
- * of this harness have a clock of their own. */
-void harness_pass_time(uint64_t ms);
-
 /* Creates a stream on the server's end of a pair. */
 struct stream *harness_stream(struct worker *worker, int fd, const struct stream_handler *handler, void *context);
 

@@ -16,7 +16,7 @@
 #include "base/hash.h"
 #include "cluster/quotas.h"
 #include "config/config.h"
-#include "harness.h"
+#include "passing_time.h"
 
 static struct cluster_core core;
 static struct quotas *quotas;
@@ -264,7 +264,7 @@ static struct moment learn_after_a_minute(struct moment last, uint64_t connectio
     do {
         now.earliest_ms = before_ms; /* of the step before: it may have been told since this node looked */
         before_ms = clock_monotonic_ms();
-        harness_pass_time(1000);
+        passing_time_add(1000);
         passed_ms = clock_monotonic_ms();
         let_teller_run();
         now.latest_ms = clock_monotonic_ms();
@@ -275,7 +275,7 @@ static struct moment learn_after_a_minute(struct moment last, uint64_t connectio
 }
 
 static void tell_what_changed(void) {
-    harness_pass_time(100);
+    passing_time_add(100);
     let_teller_run();
     loses_messages = false;
 }

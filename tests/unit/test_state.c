@@ -24,6 +24,7 @@
 #include "cluster/state/state_internal.h"
 #include "harness.h"
 #include "net/reclaim.h"
+#include "passing_time.h"
 #include "text_frames.h"
 
 #define NODES 3
@@ -951,7 +952,7 @@ static void look_at_set_of_node_1(struct state *state) {
 
 /* No node is silent for longer than that. */
 static void let_a_second_pass(void) {
-    harness_pass_time(1000);
+    passing_time_add(1000);
     for (unsigned i = 0; i < NODES; i++)
         run_on_thread(i, look_at_channels);
     run_on_thread(0, look_at_set_of_node_1);
