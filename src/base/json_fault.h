@@ -14,8 +14,8 @@
 #include "base/text_position.h"
 
 /*
- * Finds the first fault of `text` against RFC 8259. False if there is none: a parser may still refuse the text, for a
- * name that appears twice, a number that is too large or a lone surrogate. The error never quotes the text: it may hold
- * a secret.
+ * Finds the first fault of `text` against RFC 8259, or the first \u0000, which is valid and which no configuration may
+ * hold. False if there is none: a parser may still refuse the text, for a name that appears twice, a number that is too
+ * large or a lone surrogate. The error never quotes the text: it may hold a secret.
  */
 bool json_find_fault(struct slice text, struct text_position *position, struct error *error);

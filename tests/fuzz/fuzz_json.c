@@ -96,6 +96,17 @@ static void check_members(struct slice text, struct json_value object) {
     buffer_dispose(&storage);
 }
 
+/* True if a text of JSON has \u0000 in a string: that is valid, but json_find_fault() does not allow it. */
+static bool holds_zero(struct slice json) {
+    for (size_t i = 0; i + 6 <= json.length; i++)
+        if (json.data[i] == '\\') {
+            if (memcmp(json.data + i, "\\u0000", 6) == 0)
+                return true;
+            i++;
+        }
+    return false;
+}
+
 /* Checks that a text which jansson reads is read by json_load_text, too. */
 static void check_load(struct slice text) {
     json_t *plain = json_loadb(text.data, text.length, JSON_DECODE_ANY, NULL);
@@ -127,7 +138,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (utf8_valid(text)) {
         struct text_position position = {0};
 
-        check(json_find_fault((struct slice){exact, size}, &position, NULL) == !valid);
+        check(json_find_fault((struct slice){exact, size}, &position, NULL) == (!valid || holds_zero(text)));
         check(valid || (position.line >= 1 && position.line <= size + 1 && position.column >= 1));
     }
     check_load((struct slice){exact, size});
