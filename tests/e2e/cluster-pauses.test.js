@@ -88,7 +88,7 @@ function untilTold(changes, expected) {
 
 describe('nodes that stand still or die', { concurrency: 4 }, () => {
   test('a pause that is shorter than node_timeout_ms loses and doubles nothing', async (t) => {
-    const nodes = await nodesFor(t);
+    const nodes = await nodesFor(t, { timeoutMs: 30_000 });
     const [first, second, third] = nodes.list;
     const model = await modelOf(t, nodes, 21);
     const subscribers = await Promise.all(nodes.list.map((node) => subscriber(node, t, 'numbers')));
@@ -100,7 +100,7 @@ describe('nodes that stand still or die', { concurrency: 4 }, () => {
       await whilePaused(third, async () => {
         await model.change(150, { wait: false });
         await send(21 + 40 * round, 40 + 40 * round);
-        await pause(NODE_TIMEOUT_MS / 4);
+        await pause(2 * HEARTBEAT_MS);
       });
       await send(41 + 40 * round, 60 + 40 * round);
       await model.change(100);

@@ -21,10 +21,14 @@ export const SLOW = 4;
  *   bus         a back end that is there already, in place of a new one; or options for a new one
  *   count       of nodes (default: 3)
  *   server      options of startServer() for each node: apps, config, env, binary
+ *   timeoutMs   after which silent nodes count as dead
  * Resolves when every node sees all others.
  */
-export async function nodesFor(t, { kind = 'redis', bus, busOptions, count = 3, prefix = 'test', server = {} } = {}) {
-  const nodes = new Nodes(t, bus ?? (await backendFor(t, kind, busOptions)), prefix, server);
+export async function nodesFor(
+  t,
+  { kind = 'redis', bus, busOptions, count = 3, prefix = 'test', server = {}, timeoutMs = NODE_TIMEOUT_MS } = {},
+) {
+  const nodes = new Nodes(t, bus ?? (await backendFor(t, kind, busOptions)), prefix, timeoutMs, server);
   await Promise.all(Array.from({ length: count }, () => nodes.add()));
   await nodes.untilAll(count);
   return nodes;
@@ -48,19 +52,21 @@ class Nodes {
   // The servers, in the order in which they were added; those that have ended stay.
   list = [];
   #t;
+  #timeoutMs;
   #options;
 
-  constructor(t, bus, prefix, options) {
+  constructor(t, bus, prefix, timeoutMs, options) {
     this.#t = t;
     this.bus = bus;
     this.prefix = prefix;
+    this.#timeoutMs = timeoutMs;
     this.#options = options;
   }
 
   // The configuration by which a node finds the bus.
   config() {
     const { adapter, ...rest } = this.bus.config(this.prefix);
-    const cluster_health = { heartbeat_interval_ms: HEARTBEAT_MS, node_timeout_ms: NODE_TIMEOUT_MS };
+    const cluster_health = { heartbeat_interval_ms: HEARTBEAT_MS, node_timeout_ms: this.#timeoutMs };
     return { ...rest, adapter: { ...adapter, cluster_health } };
   }
 
